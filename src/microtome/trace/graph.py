@@ -85,6 +85,11 @@ class Layer:
     axes: Axes
     is_complex: bool = False
 
+    @property
+    def operator(self) -> str:
+        """The operator that makes the value, whatever the module's class: ``"softmax"`` for ``"attn/softmax.1"``."""
+        return self.operation.rpartition("/")[2].partition(".")[0]
+
     def check_real(self) -> None:
         """Refuse a layer of complex numbers where units are compared or followed.
 

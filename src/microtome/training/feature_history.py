@@ -20,7 +20,7 @@ from microtome.tables import Table
 from microtome.trace.operators.operator_table import WEIGHTED
 from microtome.training.training_run import Run
 from microtome.units.streaming.layer_statistics import rounding
-from microtome.units.streaming.streaming_pass import computing_layers, operation, selected_layers
+from microtome.units.streaming.streaming_pass import computing_layers, selected_layers
 from microtome.zoo.weight_files.weights import fill
 
 __all__ = ["FeatureHistory", "feature_history"]
@@ -220,7 +220,7 @@ def _layers(net: Network, layers: Iterable[str] | None) -> list[str]:
         names = [net.layer(name).name for name in ([layers] if isinstance(layers, str) else dict.fromkeys(layers))]
     else:
         whole = [name for name in computing_layers(net) if net.layers[name].units]
-        names = [name for name in whole if operation(net.layers[name]) in WEIGHTED] or whole
+        names = [name for name in whole if net.layers[name].operator in WEIGHTED] or whole
     return [layer.name for layer in selected_layers(net, names)]
 
 
@@ -275,7 +275,7 @@ def _pictures(
         if "superstimuli" in show and own:
             superstimuli = synthesis.maximize(net, name, channels=own, steps=steps, seed=seed)
             found["superstimuli"][name] = superstimuli.images.detach().float().cpu()
-        if "filters" in show and own and operation(net.layer(name)) == "conv2d":
+        if "filters" in show and own and net.layer(name).operator == "conv2d":
             found["filters"][name] = units.filters(net, name, fit=False).weights[own]
     return found
 

@@ -96,24 +96,6 @@ def test_every_link_carries_and_nothing_else_does(net: Network) -> None:
     assert {link.unit for link in units.connections(net, "depth").outputs(4, 9)} == moved == {0, 2, 3}
 
 
-def test_rearranged_channels_are_reported_as_unknown() -> None:
-    class Shuffled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.a(x)
-            x = x.view(len(x), 2, 2, *x.shape[2:]).transpose(1, 2).reshape(len(x), 4, *x.shape[2:])
-            return self.b(torch.relu(x)).mean((2, 3))
-
-    net = Network(Shuffled(), (1, 3, 3))
-    assert "b" in units.connections(net, "b").unknown
-    assert units.connections(net, "b").inputs(0) == []
-    with pytest.raises(LayerError, match="an operation rearranges"):
-        units.connections(net, "/relu")
-
-
 def test_similar_units_equal_numpy_s_correlation(net: Network) -> None:
     torch.manual_seed(2)
     data = [torch.rand(3, 4, 4) for _ in range(23)]

@@ -75,10 +75,10 @@ def _drawn(album: Album) -> set[str]:
     """Layers in the drawing: those shown, and in small networks everything that is no container."""
     layers = album.net.layers
     shown = set(album.layers)
-    leaves = {name for name, layer in layers.items() if layer.leaf and "pad" not in layer.operation.rpartition("/")[2]}
+    leaves = {name for name, layer in layers.items() if layer.leaf and "pad" not in layer.operator}
     if len(leaves) <= _DRAWN:
         return shown | leaves
-    weighted = {name for name in leaves if layers[name].kind == "Linear" and layers[name].shape}
+    weighted = {name for name in leaves if layers[name].operator == "linear" and layers[name].shape}
     return shown | weighted
 
 

@@ -111,7 +111,7 @@ def convolutions(net: Network) -> list[Layer]:
     return [
         layer
         for layer in net.layers.values()
-        if layer.operation.rpartition("/")[2].startswith("conv")
+        if layer.operator.startswith("conv")
         and layer.spatial
         and (layer.module is None or layer.name == layer.operation.rpartition("/")[0])
     ]

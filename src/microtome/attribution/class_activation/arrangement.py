@@ -165,22 +165,6 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
     return pictures
 
 
-def operator_of(layer: Layer) -> str:
-    """The operator whose value a layer hands on: ``"softmax"`` for ``"attn/softmax.1"``."""
-    return operator_in(layer.operation)
-
-
-def operator_in(operation: str) -> str:
-    """The operator that the name of an operation holds.
-
-    Examples
-    --------
-    >>> operator_in("attn/softmax.1")
-    'softmax'
-    """
-    return operation.rpartition("/")[2].partition(".")[0]
-
-
 def _some(net: Network) -> str:
     names = [entry.name for entry in net.layers.values() if entry.spatial and not entry.is_complex]
     return ", ".join(names[-8:]) if names else "none"

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from microtome.attribution.class_activation.arrangement import Arrangement, operator_of, token_arrangement
+from microtome.attribution.class_activation.arrangement import Arrangement, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Factor, Layer
@@ -96,7 +96,7 @@ def _unread_steps(net: Network) -> set[int]:
 
 def _ends_in_pooling(net: Network, layer: Layer) -> bool:
     """Whether a pooling makes the value, also that of a container; its class may be called PoolFormerLayer."""
-    return "pool" in operator_of(layer) or (layer.kind in _REDUCTIONS and not _joins_branches(net, layer))
+    return "pool" in layer.operator or (layer.operator in _REDUCTIONS and not _joins_branches(net, layer))
 
 
 def _joins_branches(net: Network, layer: Layer) -> bool:
@@ -110,7 +110,7 @@ def _joins_branches(net: Network, layer: Layer) -> bool:
 def _only_moves(layer: Layer) -> bool:
     """Whether a module only reshapes its input; a block that ends so computes something before."""
     alone = layer.module is not None and next(layer.module.children(), None) is None and not layer.parameters
-    return alone and operator_of(layer) in ("permute", "transpose", "movedim", "contiguous", "identity", "reshape")
+    return alone and layer.operator in ("permute", "transpose", "movedim", "contiguous", "identity", "reshape")
 
 
 # -- tokens --------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _token_layer(net: Network) -> str | None:
     patches = slice(laid.first, laid.first + laid.height * laid.width)
     if bool(read_tokens(net, name, laid)[patches].any()):
         return name
-    attention = [entry for entry in net.layers.values() if entry.leaf and operator_of(entry) in ATTENTION]
+    attention = [entry for entry in net.layers.values() if entry.leaf and entry.operator in ATTENTION]
     read = _tokens_behind(net, attention[-1], set()) if attention else None
     return read[0] if read is not None else name
 
@@ -166,15 +166,15 @@ def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arr
 
 def _projects(net: Network, entry: Layer) -> bool:
     """Whether a layer only maps tokens linearly, for an attention: a linear layer, a scale, a sum of such (LoRA)."""
-    if operator_of(entry) in _PROJECTIONS:
+    if entry.operator in _PROJECTIONS:
         return True
-    if operator_of(entry) not in _SUMS:
+    if entry.operator not in _SUMS:
         return False
     inside = [other for name, other in net.layers.items() if other.leaf and name.startswith(f"{entry.name}.")]
     parts = inside if entry.module is not None else [net.layers[name] for name in entry.inputs if name in net.layers]
-    return len(parts) > 1 and all(operator_of(part) in _SUMS or _by_weights(part) for part in parts)
+    return len(parts) > 1 and all(part.operator in _SUMS or _by_weights(part) for part in parts)
 
 
 def _by_weights(entry: Layer) -> bool:
     """Whether a layer is a projection by weights; what an attention adds to its tokens is a product of two values."""
-    return operator_of(entry) in _PROJECTIONS - ATTENTION and len(entry.inputs) < 2
+    return entry.operator in _PROJECTIONS - ATTENTION and len(entry.inputs) < 2

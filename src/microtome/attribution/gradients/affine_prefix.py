@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from microtome.attribution.class_activation.arrangement import operator_of
 from microtome.network import Network
 from microtome.trace import Layer
 
@@ -45,9 +44,9 @@ def _whole(net: Network, layer: Layer) -> list[Layer]:
 
 
 def _affine(layer: Layer) -> bool:
-    if operator_of(layer) not in _AFFINE:
+    if layer.operator not in _AFFINE:
         return False
-    if operator_of(layer) == "batch_norm":  # without running statistics it divides by those of the batch
+    if layer.operator == "batch_norm":  # without running statistics it divides by those of the batch
         return isinstance(layer.module, nn.modules.batchnorm._BatchNorm) and layer.module.running_mean is not None
     return True
 

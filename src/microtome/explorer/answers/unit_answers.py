@@ -44,9 +44,7 @@ def linear_layer_of(net: Network, layer: str) -> str:
     found = net.layer(layer)
     name = found.name
     while True:
-        if found.leaf and found.kind.lower().replace("lazy", "") in ("linear", "addmm", "matmul", "mm"):
-            return found.name
-        if found.leaf and found.operation.rpartition("/")[2].startswith(("conv2d", "linear", "addmm")):
+        if found.leaf and found.operator in ("conv2d", "linear", "addmm", "matmul", "mm"):
             return found.name
         below = [net.layers[one] for one in found.inputs if one in net.layers]
         if len(below) != 1 or below[0].units != net.layer(layer).units:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from microtome.errors import LayerError, ModelError
 from microtome.inputs import copied, state
 from microtome.network import Network
-from microtome.trace import Call, Layer
+from microtome.trace import Call
 from microtome.trace.operators.operator_table import CONVOLUTIONS as CONVOLUTIONS
 from microtome.trace.operators.operator_table import TRANSPOSED as TRANSPOSED
 from microtome.trace.operators.operator_table import those
@@ -22,25 +22,12 @@ LINEAR = CONVOLUTIONS | TRANSPOSED | PRODUCTS
 VIEWS = ("matrix", "kernels", "patches", "exact")
 
 
-def operator_of(layer: Layer) -> str:
-    """The operator behind a layer, by its common name.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> net = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3)), (1, 4, 4))
-    >>> [operator_of(layer) for layer in net.layers.values()]
-    ['conv2d', 'flatten', 'linear']
-    """
-    return layer.operation.rsplit("/", 1)[-1].split(".")[0]
-
-
 def linear_layers(net: Network) -> list[str]:
     """Names of the layers that are a linear map with weights of their own, in the order they run."""
     return [
         layer.name
         for layer in net.layers.values()
-        if layer.leaf and layer.parameters and operator_of(layer) in LINEAR and "#" not in layer.name
+        if layer.leaf and layer.parameters and layer.operator in LINEAR and "#" not in layer.name
     ]
 
 
@@ -70,7 +57,7 @@ def linear_call(net: Network, layer: str) -> Call:
         When its weights are not finite.
     """
     found = net.layer(layer)
-    call = net.call(layer) if operator_of(found) in LINEAR else None
+    call = net.call(layer) if found.operator in LINEAR else None
     weight = None if call is None else weight_of(call)
     if call is None or weight is None:
         known = [name for name in linear_layers(net) if name != layer]

@@ -12,7 +12,7 @@ from microtome.network import Network
 from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
-from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers, operator_of
+from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers
 from microtome.spaces.split.subspaces import layer_matrix
 
 _DIRECT = 2.0e10  # operations up to which an SVD is taken; beyond, the eigenvalues of the smaller Gram matrix
@@ -114,7 +114,7 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str | None =
 
 
 def _is_product(net: Network, name: str) -> bool:
-    return operator_of(net.layer(name)) in PRODUCTS
+    return net.layer(name).operator in PRODUCTS
 
 
 def _singular_values(matrix: Tensor) -> tuple[Tensor, float]:

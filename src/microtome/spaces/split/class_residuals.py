@@ -14,7 +14,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.spaces.operators.layer_operator import layer_operator
-from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers, images_first, operator_of, read_by
+from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers, images_first, read_by
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, signal_part
 from microtome.spaces.split.subspaces import subspaces
 from microtome.spaces.split.weight_vectors import weight_vectors
@@ -125,7 +125,7 @@ def class_residuals(
     averages = averages.to(net.device)
     if labels[-1] >= net.output_shape[0]:
         raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
-    convolved = operator_of(net.layer(name)) not in PRODUCTS
+    convolved = net.layer(name).operator not in PRODUCTS
     spaces = subspaces(net, name, view="patches" if convolved else "matrix")
     split = weight_vectors(net, averages, layer=name)
     error = averages.new_zeros(len(labels))

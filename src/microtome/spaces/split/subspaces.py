@@ -273,7 +273,7 @@ def _row_shape(net: Network, layer: str, columns: int) -> tuple[int, ...]:
     for name in net.layer(layer).inputs:
         shape = net.input_shape if name in ("input", "") else net.layers[name].shape if name in net.layers else ()
         if math.prod(shape) == columns:
-            if len(shape) == 1 and name in net.layers and net.layers[name].kind in ("Flatten", "flatten"):
+            if len(shape) == 1 and name in net.layers and net.layers[name].operator == "flatten":
                 return _row_shape(net, name, columns)
             return tuple(shape)
     return (columns,)

@@ -202,7 +202,7 @@ def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
     """The input of a layer if all its readers are rectifiers; else None."""
     layer = next((one for one in net.layers.values() if one.operation == maker.name and one.leaf), None)
     readers = [one for one in net.layers.values() if layer is not None and layer.name in one.inputs and one.leaf]
-    if layer is None or not readers or any(one.kind not in ("relu", "ReLU") for one in readers):
+    if layer is None or not readers or any(one.operator != "relu" for one in readers):
         return None
     return layer.inputs
 

@@ -12,7 +12,7 @@ from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.training.training_run import Run
-from microtome.units.streaming.streaming_pass import operation, selected_layers
+from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["RunStates", "nonlinearities"]
 
@@ -65,7 +65,7 @@ class RunStates:
         self.net = net.around(copy.deepcopy(net.model))
         chosen = selected_layers(self.net, nonlinearities(self.net) if layers is None else layers)
         self.layers = tuple(layer.name for layer in chosen)
-        self.ranges = [_RANGES.get(operation(layer).rstrip("_")) for layer in chosen]
+        self.ranges = [_RANGES.get(layer.operator.rstrip("_")) for layer in chosen]
         self.epochs = torch.tensor(chosen_epochs, device="cpu")
 
     def states(self, checkpoint: int) -> list[Tensor]:
@@ -80,5 +80,5 @@ class RunStates:
 def nonlinearities(net: Network) -> list[str] | None:
     """The layers whose value is the output of a nonlinearity; None (all layers) if there is none."""
     kinds = {*_RANGES, *_RECTIFIERS}
-    found = [layer.name for layer in net.layers.values() if layer.leaf and layer.units and operation(layer) in kinds]
+    found = [layer.name for layer in net.layers.values() if layer.leaf and layer.units and layer.operator in kinds]
     return found or None

@@ -194,7 +194,7 @@ class _Table:
 
     def __init__(self, layer: Layer, net: Network, k: int, sample: Sample, number: int, *, one_per_image: bool) -> None:
         self.layer, self.grid = layer, layer.axes.grid
-        self.bounds = BOUNDS.get(streaming_pass.operation(layer))
+        self.bounds = BOUNDS.get(layer.operator)
         self.rectified = _rectified(net, layer)
         self.k, self.one_per_image = k, one_per_image
         self.top = TopK(layer.units, k, dtype=net.dtype)
@@ -340,4 +340,4 @@ def _rectified(net: Network, layer: Layer) -> bool:
     """Whether all direct successors of the layer are ReLUs, which block negative values."""
     readers = [other for other in net.layers.values() if layer.name in other.inputs and other.leaf]
     zeroing = RECTIFIERS & {"relu", "relu6", "rectifying_clamp"}
-    return bool(readers) and all(streaming_pass.operation(reader) in zeroing for reader in readers)
+    return bool(readers) and all(reader.operator in zeroing for reader in readers)

@@ -46,7 +46,7 @@ def computing_layers(net: Network) -> list[str]:
         scope = layer.operation.rpartition("/")[0]
         owns = layer.module is None or layer.name in (scope, layer.operation)
         fires = layer.units and layer.axes.image_axis is not None and not layer.is_complex
-        if owns and fires and operation(layer) not in _MOVES:
+        if owns and fires and layer.operator not in _MOVES:
             names.append(layer.name)
     return names
 
@@ -77,11 +77,6 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
             "each image separately; give the original module."
         )
     return list({layer.name: layer for layer in selected}.values())
-
-
-def operation(layer: Layer) -> str:
-    """The operator that computes the layer's value: ``"conv2d"``, ``"relu"``."""
-    return layer.operation.rpartition("/")[2].partition(".")[0]
 
 
 def read(

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from microtome import trace
+from microtome.errors import ModelError
 from microtome.network import Network
-from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.axes.axis_reading import smaller
+from microtome.trace.graph import Layer
+from microtome.trace.operators.nested_tensors import first_tensor, substitute, tensors
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.operators.operator_table import those
-from microtome.trace.receptive_fields import POINTWISE
+from microtome.trace.operators.operator_table import ELEMENTWISE, those
+from microtome.trace.rectifiers.value_function import version
 
 _WEIGHTED = those(role=("convolution", "linear"))
-_KEEPING = those(role=("pooling", "averaging", "resampling", "padding")) | {"group_norm", "instance_norm"}
-_SPLITTING = those(role=("split", "join", "gate")) | {"channel_shuffle", "layer_norm", "expand"}
+UNKNOWN, IMAGE, NONE = -1, -2, -3  # sources that are no operation
+# A unit stays itself, though a norm scales it by the others.
+_KEEPING = ELEMENTWISE | those(role=("normalisation", "softmax"))
+_MIXING = those(role="attention")
+_PRODUCTS = those(role=("product", "bilinear"))  # of two values of the pass: each number takes many of both
 
 
 @dataclass(frozen=True)
@@ -27,17 +36,13 @@ class Branch:
     Attributes
     ----------
     source : Tensor
-        (channels,) index of the operation; -1 if it is unknown, -2 for the image.
+        (channels,) index of the operation; -1 if it is unknown, -2 for the image, -3 for a constant.
     unit : Tensor
         (channels,) the operation's output unit, or the image's channel.
     """
 
     source: Tensor
     unit: Tensor
-
-    def repeated(self, times: int) -> Branch:
-        """Every channel repeated ``times`` times, as in a flattened map."""
-        return Branch(self.source.repeat_interleave(times), self.unit.repeat_interleave(times))
 
 
 @dataclass(frozen=True)
@@ -109,32 +114,104 @@ class Wiring:
     after: dict[str, int]
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A value of the pass, the axes that together count its channels, and their sources: several if it is a sum."""
+
+    value: Tensor
+    axes: tuple[int, ...]
+    branches: list[Branch]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return math.prod(self.value.shape[axis] for axis in self.axes)
+
+
 def wiring(net: Network) -> Wiring:
     """Trace the sources of all channels through one forward pass.
 
-    Pointwise operations, normalisation and pooling preserve channels; a sum joins branches; concatenation
-    appends; flattening repeats each channel for its positions. After any other operation sources are unknown.
+    Operations number by number, norms and a softmax keep the channels; a sum joins branches. Every other operation is
+    run again on random numbers, see ``_measured``: an output channel that depends on one channel alone has its sources.
+    A network is traced once for its weights: it can take as long as 40 passes.
     """
-    follower = _Follower()
-    image = net.normalise(net.probe)
-    follower.origin_of[id(image)] = (image, [Branch(*_pixels(net.input_shape[0]))])
-    with torch.no_grad():
-        trace.Tracer(net.model, observer=follower)(image)
+    weights = tuple((weight.data_ptr(), version(weight)) for weight in net.model.parameters())
+    known = _TRACED.get(net)
+    if known is None or known[0] != weights:
+        known = _TRACED[net] = weights, _traced(net)
+    return known[1]
+
+
+_TRACED: WeakKeyDictionary[Network, tuple[tuple[tuple[int, int], ...], Wiring]] = WeakKeyDictionary()
+
+
+def _traced(net: Network) -> Wiring:
+    height, width = net.input_shape[1:]
+    for small in smaller((height, width)):  # the channels are the same there
+        with suppress(ModelError):
+            follower = _followed(net, small)
+            if {layer.operation for layer in net.layers.values() if layer.leaf} <= follower.seen:
+                return Wiring(follower.weighted, follower.named, follower.after)
+    follower = _followed(net, (height, width))
     return Wiring(follower.weighted, follower.named, follower.after)
 
 
+def _followed(net: Network, size: tuple[int, ...], until: str = "") -> _Follower:
+    """The pass over a gray image of a size; channels are followed up to an operation."""
+    follower = _Follower(until)
+    image = net.normalise(net.probe[:, :, : size[0], : size[1]])
+    follower.known[id(image)] = _Known(image, (1,), [Branch(*_pixels(net.input_shape[0]))])
+    with torch.no_grad():
+        trace.Tracer(net.model, observer=follower)(image)
+    return follower
+
+
+def reads_pixels(net: Network, layer: str) -> bool:
+    """Whether a layer with weights reads the image, channel by channel: scaled, padded or resized at most.
+
+    Examples
+    --------
+    >>> net = Network(nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), (3, 8, 8))
+    >>> reads_pixels(net, "1"), reads_pixels(net, "3")
+    (True, False)
+    """
+    found = net.layer(layer)
+    if found.operator not in _WEIGHTED or _behind_weights(net, found):
+        return False
+    follower = _followed(net, net.input_shape[1:], until=found.operation)
+    reads = next((one.reads for one in follower.weighted if one.name == found.operation), [])
+    order = torch.arange(net.input_shape[0], device="cpu")
+    return len(reads) == 1 and bool((reads[0].source == IMAGE).all()) and torch.equal(reads[0].unit, order)
+
+
+def _behind_weights(net: Network, layer: Layer) -> bool:
+    """Whether a layer reads what other weights have made."""
+    waiting, seen = [*layer.inputs], {layer.name}
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in net.layers:
+            continue
+        seen.add(name)
+        if net.layers[name].operator in _WEIGHTED:
+            return True
+        waiting += net.layers[name].inputs
+    return False
+
+
 def _pixels(channels: int) -> tuple[Tensor, Tensor]:
-    return torch.full((channels,), -2, device="cpu"), torch.arange(channels, device="cpu")
+    return torch.full((channels,), IMAGE, device="cpu"), torch.arange(channels, device="cpu")
 
 
 class _Follower:
     """An observer of the pass that stores the sources of every value."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: str = "") -> None:
+        self._until, self._ended = until, False
         self.weighted: list[Weighted] = []
         self.named: dict[str, list[Branch]] = {}
         self.after: dict[str, int] = {}
-        self.origin_of: dict[int, tuple[Tensor, list[Branch]]] = {}
+        self.known: dict[int, _Known] = {}
+        self.seen: set[str] = set()  # all operations, also those on no known value
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Do nothing when a module starts."""
@@ -143,64 +220,134 @@ class _Follower:
         """Do nothing when a module returns."""
 
     def operation(self, call: Call, output: Any) -> None:
-        """Store the sources of an operation's output."""
-        outputs = tensors(output)
-        read = [value for value in call.tensors if id(value) in self.origin_of]
+        """Store the sources of an operation's outputs."""
+        if self._ended:
+            return
+        self._ended = call.name == self._until
+        self.seen.add(call.name)
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        read = [self.known[key] for key in dict.fromkeys(map(id, call.tensors)) if key in self.known]
         if not outputs or not read:
             return
-        origin = self._weighted(call) if call.kind in _WEIGHTED else self._preserved(call, outputs[0], read)
-        self.named[call.name] = origin
+        if call.kind in _WEIGHTED:
+            found = [self._weighted(call, outputs[0])]
+        elif call.kind in _KEEPING:
+            found = [_kept(outputs[0], read)]
+        elif call.kind in _MIXING:
+            found = []
+        else:
+            found = _measured(call, read, outputs)
+        self.named[call.name] = found[0].branches if found else []
         self.after[call.name] = len(self.weighted)
         for value in outputs:
-            self.origin_of[id(value)] = (value, origin)
+            self.known[id(value)] = _Known(value, (1,), [])
+        for one in found:
+            self.known[id(one.value)] = one
 
-    def _weighted(self, call: Call) -> list[Branch]:
+    def _weighted(self, call: Call, output: Tensor) -> _Known:
         arguments = call.arguments
-        known = self.origin_of.get(id(arguments["input"]))
+        known = self.known.get(id(arguments["input"]))
         weight = arguments["weight"].detach()
-        units = weight.shape[0]
+        units, from_end = weight.shape[0], weight.dim() - 1  # of the axis of channels: 1 for a linear map
+        fits = known is not None and known.axes == (known.value.dim() - from_end,)
         self.weighted.append(
             Weighted(call.name, weight.flatten(2) if weight.dim() > 2 else weight[:, :, None],
-                     int(arguments.get("groups") or 1), [] if known is None else known[1])
+                     int(arguments.get("groups") or 1), known.branches if known is not None and fits else [])
         )  # fmt: skip
-        return [Branch(torch.full((units,), len(self.weighted) - 1, device="cpu"), torch.arange(units, device="cpu"))]
+        made = Branch(torch.full((units,), len(self.weighted) - 1, device="cpu"), torch.arange(units, device="cpu"))
+        return _Known(output, (output.dim() - from_end,), [made])
 
-    def _preserved(self, call: Call, output: Tensor, read: list[Tensor]) -> list[Branch]:
-        branches = [self.origin_of[id(value)][1] for value in read]
-        channels = _channels(output)
-        if call.kind == "cat" and call.arguments["dim"] in (1, 1 - output.dim()):
-            return _appended(branches)
-        if call.kind in _SPLITTING:
-            return []
-        if call.kind in POINTWISE or call.kind in _KEEPING:
-            # A gate (one number per channel) scales the channels; it is not their source.
-            whole = [one for value, one in zip(read, branches, strict=True) if value.numel() == output.numel()]
-            joined = [branch for one in whole or branches[:1] for branch in one]
-            return [branch for branch in joined if len(branch.unit) == channels]
-        before = branches[0]
-        if len(read) == 1 and read[0].shape[:2] == output.shape[:2]:
-            return before  # a mean over positions, a reshape of the map
-        if len(read) == 1 and output.dim() == 2 and call.kind in ("flatten", "view", "reshape"):
-            each = channels // read[0].shape[1]
-            return [branch.repeated(each) for branch in before if len(branch.unit) * each == channels]
+
+def _kept(output: Tensor, read: list[_Known]) -> _Known:
+    """The sources of an output whose channels are those of what is read."""
+    # A gate (one number per channel) scales the channels; it is not their source.
+    whole = [one for one in read if one.value.shape == output.shape] or read[:1]
+    further = output.dim() - whole[0].value.dim()
+    made = _Known(output, tuple(axis + further for axis in whole[0].axes), [])
+    fitting = [branch for one in whole for branch in one.branches if one.axes == whole[0].axes]
+    made.branches.extend(branch for branch in fitting if len(branch.unit) == made.channels)
+    return made
+
+
+def _measured(call: Call, read: list[_Known], outputs: list[Tensor]) -> list[_Known]:
+    """The sources of outputs, by runs of an operation in which some of the channels that it reads are exchanged.
+
+    The channels of all that is read are numbered. For each binary digit of the number, one run exchanges the channels
+    whose digit is 0, and one run the others. An output channel that depends on a single channel changes in one run of
+    each pair, which spells the number; one that depends on several changes in both runs of a pair, and one that
+    depends on none never changes.
+    """
+    read = [one for one in read if one.branches and one.value.is_floating_point()]
+    counts = [one.channels for one in read]
+    if not read or (len(read) > 1 and call.kind in _PRODUCTS):
         return []
+    draws = torch.Generator().manual_seed(0)
+    random = [[_random(one.value, draws) for _ in range(2)] for one in read]
+    number = torch.arange(sum(counts), device="cpu")
+    digits = max(1, (len(number) - 1).bit_length())
+
+    def run(exchanged: Tensor) -> list[Tensor]:
+        written = call.inplace or call.kind == "setitem"
+        values = {id(value): value.detach().clone() for value in call.tensors} if written else {}
+        for one, (usual, other), chosen in zip(read, random, exchanged.split(counts), strict=True):
+            sizes = [size if axis in one.axes else 1 for axis, size in enumerate(usual.shape)]
+            values[id(one.value)] = torch.where(chosen.to(usual.device).reshape(sizes), other, usual)
+        args, kwargs = substitute(call.args, values), substitute(call.kwargs, values)
+        made = call.func(*args, **kwargs)
+        return tensors(made) or [first_tensor(args, kwargs)]
+
+    usual = run(torch.zeros_like(number, dtype=torch.bool))
+    runs = [[run(number >> digit & 1 == side) for side in (0, 1)] for digit in range(digits)]
+    found = []
+    for place, output in enumerate(outputs):
+        known, best = None, 0.0
+        for axes in _candidates(output.dim()):
+            sides = [[_changed(one[place], usual[place], axes) for one in pair] for pair in runs]
+            single = torch.stack([first ^ second for first, second in sides]).all(0)
+            if (share := float(single.float().mean())) > best:
+                spelt = torch.stack([second.long() << digit for digit, (_, second) in enumerate(sides)]).sum(0)
+                several = torch.stack([first & second for first, second in sides]).any(0)
+                other = torch.where(several, UNKNOWN, NONE)
+                best, known = share, _Known(output, axes, _taken(read, counts, torch.where(single, spelt, other)))
+        if known is not None:
+            found.append(known)
+    return found
 
 
-def _channels(value: Tensor) -> int:
-    return int(value.shape[1]) if value.dim() > 1 else 0
+def _candidates(dims: int) -> list[tuple[int, ...]]:
+    """The axes that may count the channels of a value, the usual ones first: two if groups of them stand apart."""
+    single, pairs = ((1,), (dims - 1,)), ((1, 2), (dims - 2, dims - 1))
+    return [*dict.fromkeys(axes for axes in (*single, *pairs) if axes[0] > 0 and axes[-1] < dims)]
 
 
-def _appended(branches: list[list[Branch]]) -> list[Branch]:
-    """Sources of concatenated channels; if the parts have different numbers of branches, missing ones are unknown."""
-    if not all(branches):
-        return []
-    count = max(len(one) for one in branches)
-    rows = []
-    for place in range(count):
-        parts = [one[place] if place < len(one) else _unknown(one[0]) for one in branches]
-        rows.append(Branch(torch.cat([part.source for part in parts]), torch.cat([part.unit for part in parts])))
-    return rows
+def _random(value: Tensor, draws: torch.Generator) -> Tensor:
+    """Positive numbers in the shape of a value, none near zero."""
+    made = torch.rand(value.shape, generator=draws, dtype=torch.float32, device="cpu") + 0.25
+    return made.to(value)
 
 
-def _unknown(like: Branch) -> Branch:
-    return Branch(torch.full_like(like.source, -1), torch.zeros_like(like.unit))
+def _changed(value: Tensor, usual: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Whether each channel of a value has changed, (channels,)."""
+    differ = value != usual
+    if bool(usual.isnan().any()):
+        differ &= ~(value.isnan() & usual.isnan())
+    first = differ.movedim(axes, tuple(range(len(axes))))
+    return first.reshape(math.prod(first.shape[: len(axes)]), -1).any(1).cpu()
+
+
+def _taken(read: list[_Known], counts: list[int], number: Tensor) -> list[Branch]:
+    """The branches of channels that are those with these numbers among all that is read; others are below zero."""
+    branches = []
+    for place in range(max(len(one.branches) for one in read)):
+        parts = [_of_place(one, count, place) for one, count in zip(read, counts, strict=True)]
+        source, unit = torch.cat([part.source for part in parts]), torch.cat([part.unit for part in parts])
+        taken = number.clamp(min=0)
+        branches.append(Branch(torch.where(number < 0, number, source[taken]), unit[taken]))
+    return branches
+
+
+def _of_place(one: _Known, count: int, place: int) -> Branch:
+    """A branch of a value; unknown if it has fewer."""
+    if place < len(one.branches):
+        return one.branches[place]
+    return Branch(torch.full((count,), UNKNOWN, device="cpu"), torch.zeros(count, dtype=torch.long, device="cpu"))

@@ -13,7 +13,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.units.streaming import streaming_pass
-from microtome.units.wiring.channel_sources import Branch, Strengths, Weighted, Wiring, wiring
+from microtome.units.wiring.channel_sources import IMAGE, NONE, UNKNOWN, Branch, Strengths, Weighted, Wiring, wiring
 
 
 class Link(NamedTuple):
@@ -70,8 +70,9 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
 
     For output unit u and input channel j with the kernel :math:`W_{uj}` (kh x kw taps; one for a
     linear map), ``norm`` is :math:`\lVert W_{uj} \rVert_2` and ``weight`` is the signed sum of its taps
-    (with one tap, the weight itself) [1]_. Channels are traced back through activation functions,
-    normalisation, pooling, padding, dropout and flattening to the layer whose weights compute them. A
+    (with one tap, the weight itself) [1]_. Channels are traced back to the layer whose weights compute them:
+    through activation functions and normalisation, and through every operation whose output channels each depend on one
+    channel alone (pooling, padding, flattening, shuffles, indices), found by exchanging the channels that it reads. A
     linear map after flattening has one tap per position. In a residual stream, every layer that adds to
     a channel is a source of it, and every layer that reads the stream is an output.
 
@@ -100,8 +101,8 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
 
     Notes
     -----
-    Cost: one forward pass. What it does not show: normalisation between the layers, which scales the
-    weights, and the activation of the source; see ``units.dissect``.
+    Cost: the first call for a network's weights takes the time of 2 to 50 forward passes. What it does not show:
+    normalisation between the layers, which scales the weights, and the activation of the source; see ``units.dissect``.
 
     References
     ----------
@@ -148,16 +149,16 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
 
 
 def _names(net: Network, wires: Wiring) -> dict[int, str]:
-    """The name of the layer of every weighted operation; -2 is the image."""
+    """The name of the layer of every weighted operation, and of the image."""
     public = {one.operation: one.name for one in net.layers.values()}
     public |= {net.layer(name).operation: name for name in streaming_pass.computing_layers(net)}
-    return {-2: "input"} | {index: public.get(one.name, one.name) for index, one in enumerate(wires.weighted)}
+    return {IMAGE: "input"} | {index: public.get(one.name, one.name) for index, one in enumerate(wires.weighted)}
 
 
 def _complete(one: Weighted) -> bool:
     inputs = one.weight.shape[1] * one.groups
-    fitting = [branch for branch in one.reads if len(branch.unit) == inputs and bool((branch.source != -1).any())]
-    return bool(fitting)
+    fitting = [branch for branch in one.reads if len(branch.unit) == inputs]
+    return bool(fitting) and all(bool((branch.source != UNKNOWN).all()) for branch in fitting)
 
 
 Source = tuple[int, int]  # a weighted operation and its unit
@@ -180,7 +181,7 @@ def _inputs(wires: Wiring, branches: list[Branch], names: dict[int, str], units:
                 for source, unit in row
                 for table in known.get(source, [])
                 for column, weight, norm in _strongest(table.total[unit], table.norm[unit], k)
-                if table.sources[column][0] != -1
+                if table.sources[column][0] in names
             ]
         result.append(sorted(links, key=lambda link: -link.norm)[:k])
     return result
@@ -211,7 +212,7 @@ def _outputs(
 def _sources(branches: list[Branch], unit: int) -> list[Source]:
     """The sources of a unit, one per branch."""
     sources = [(int(branch.source[unit]), int(branch.unit[unit])) for branch in branches]
-    return [source for source in dict.fromkeys(sources) if source[0] != -1]
+    return [source for source in dict.fromkeys(sources) if source[0] not in (UNKNOWN, NONE)]
 
 
 def _strongest(total: Tensor, norm: Tensor, k: int) -> list[tuple[int, float, float]]:

@@ -13,6 +13,7 @@ from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.wiring import gabor
+from microtome.units.wiring.channel_sources import reads_pixels
 
 _NOTE = (
     "Of the Gabor function that fits a filter best: orientation of its stripes and phase in degrees, frequency in "
@@ -107,13 +108,13 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     info = net.layer(layer)
     call = net.call(layer)
     if call.kind != "conv2d":
-        convolutions = [name for name, other in net.layers.items() if other.kind in ("Conv2d", "conv2d")]
+        convolutions = [name for name, other in net.layers.items() if other.leaf and other.operator == "conv2d"]
         raise LayerError(
             f'layer "{layer}" is a {info.kind}, not a two-dimensional convolution; '
             f"choose {', '.join(convolutions[:6]) or 'another network'}."
         )
     weights = call.arguments["weight"].detach().float().cpu()
-    first = info.inputs == ("input",)
+    first = reads_pixels(net, info.name)
     profile, share = profiles(weights)
     fit = (first if fit is None else fit) and min(weights.shape[2:]) >= 3
     missing = torch.full((len(weights),), float("nan"), dtype=torch.float32, device="cpu")

@@ -12,7 +12,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_calls import Call
-from microtome.units.streaming.streaming_pass import computing_layers, operation
+from microtome.units.streaming.streaming_pass import computing_layers
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
     product = call.kind in ("matmul", "mm") and _weight_of_product(call) is not None
     if call.kind in _FITTING or product:
         return call
-    fit = [name for name in computing_layers(net) if operation(net.layer(name)) in _FITTING and name != layer.name]
+    fit = [name for name in computing_layers(net) if net.layer(name).operator in _FITTING and name != layer.name]
     inner = [name for name in fit if name.startswith(f"{layer.name}.")]
     raise LayerError(
         f'layer "{layer.name}" is a {layer.kind} that ends in {call.kind}; a two-dimensional convolution or a fully '

@@ -19,6 +19,7 @@ from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.trace.tracing.random_states import RandomStates
 from microtome.units.wiring import gabor
+from microtome.units.wiring.channel_sources import reads_pixels
 from microtome.units.wiring.filters import Filters, filters, profiles
 
 __all__ = ["NaturalFilters", "natural_filters"]
@@ -179,15 +180,16 @@ def natural_filters(
 
 def _first(net: Network) -> str:
     for name, layer in net.layers.items():
-        if layer.kind in ("Conv2d", "conv2d") and layer.inputs == ("input",):
+        if layer.leaf and layer.operator == "conv2d" and reads_pixels(net, name):
             return name
     raise LayerError("no two-dimensional convolution reads the image; name a layer.")
 
 
 def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, seed: int) -> Tensor:
     """Patches (count, numbers) without their mean, from random positions, without flat ones."""
-    if count < 100:
-        raise InputError(f"at least 100 patches are expected, got {count}.")
+    numbers = net.input_shape[0] * size[0] * size[1]
+    if count < (least := max(100, 2 * numbers)):
+        raise InputError(f"at least {least:,} patches are expected for kernels of {numbers} numbers, got {count}.")
     data = adapt(dataset, net)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(data), generator=generator, device="cpu")[:_IMAGES]
@@ -209,7 +211,7 @@ def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, 
         if sum(map(len, kept)) >= count:
             break
     found = torch.cat(kept)[:count]
-    if len(found) < max(100, 2 * found.shape[1]):
+    if len(found) < least:
         raise InputError(f"only {len(found)} patches of the images are not flat; give images with content.")
     return found
 

@@ -15,6 +15,7 @@ from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, keep_on_device, stated
 from microtome.tables import Table
+from microtome.trace.operators.operator_table import those
 from microtome.units.stimulus_tuning.tuning_curves import tuning
 from microtome.units.streaming.streaming_pass import computing_layers
 from microtome.units.wiring.dissect import Dissection, dissect
@@ -23,7 +24,7 @@ __all__ = ["ScorePath", "explain_path"]
 
 _NOTE = "amount: what the unit gives to the amount above it, in units of the score. share: of that amount."
 
-_WEIGHTED = frozenset({"Conv1d", "Conv2d", "Linear", "conv1d", "conv2d", "linear"})
+_WEIGHTED = those(role=("convolution", "linear"))
 _LABELLED = 512  # layers with at most this many units are labelled by default
 _INPUTS = 3  # number of inputs of a dissection that are named in words
 _LEAST = 0.05  # share of a dissection below which an input is not named
@@ -210,7 +211,7 @@ def _layers(net: Network, layers: Sequence[str] | None) -> list[str]:
         names = [net.layer(name).name for name in dict.fromkeys(layers)]
     else:
         whole = [name for name in computing_layers(net) if net.layers[name].units]
-        weighted = [name for name in whole if net.layers[name].kind in _WEIGHTED]
+        weighted = [name for name in whole if net.layers[name].operator in _WEIGHTED]
         names = (weighted or whole)[:-1]  # the last one gives the scores themselves
     if not names:
         raise LayerError("no layer lies between the image and the score; give layers=[...].")

@@ -110,7 +110,7 @@ def _options(plan: Plan, method: str, count: int) -> list[dict[str, Any]]:
 
 def _methods(net: Network) -> list[str]:
     """Every attribution method, and those that read attention where the network has any."""
-    operations = {layer.operation.rpartition("/")[2].partition(".")[0] for layer in net.layers.values()}
+    operations = {layer.operator for layer in net.layers.values()}
     return list(registry.methods(registry.EXPLAINING if operations & _ATTENTION else ("attribution",)))
 
 

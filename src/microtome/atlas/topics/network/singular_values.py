@@ -25,7 +25,7 @@ from microtome.loading import Subject
 from microtome.network import Network
 from microtome.results import Result, provenance
 from microtome.spaces import ClassResiduals, Spectra
-from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of
+from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers
 
 __all__ = ["SINGULAR_VALUES", "SignalSpace", "condition_number", "residuals"]
 
@@ -137,7 +137,7 @@ def signal(subject: Subject, *, layer: str, images: Sequence[int]) -> SignalSpac
 
 def _view(net: Network, layer: str) -> str:
     """Whole patches where they are pictures or kernels are points; single kernels elsewhere, as in the paper."""
-    if operator_of(net.layer(layer)) in PRODUCTS:
+    if net.layer(layer).operator in PRODUCTS:
         return "matrix"
     first = layer == linear_layers(net)[0]
     points = set(net.call(layer).arguments["weight"].shape[2:]) == {1}

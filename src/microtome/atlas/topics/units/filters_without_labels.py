@@ -17,6 +17,7 @@ from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Absent, Gallery, Part, Picture, Section, Sprite, to_unit
 from microtome.loading import Subject
 from microtome.units import NaturalFilters
+from microtome.units.wiring.channel_sources import reads_pixels
 
 __all__ = ["FILTERS_WITHOUT_LABELS"]
 
@@ -37,7 +38,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 def _reads_the_image(plan: Plan, layer: str) -> bool:
     found = plan.net.layer(layer)
-    return plan.single_map(layer) and found.spatial and tuple(found.inputs) == ("input",)
+    return plan.single_map(layer) and found.spatial and reads_pixels(plan.net, layer)
 
 
 def natural_filters(subject: Subject, *, layer: str, images: Sequence[int], patches: int) -> NaturalFilters:
