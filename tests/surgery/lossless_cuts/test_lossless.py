@@ -129,3 +129,34 @@ def test_bad_input(planted):
         lossless(planted, pictures(), tolerance=-1)
     with pytest.raises(InputError, match="empty"):
         lossless(planted, [])
+
+
+BEFORE = {
+    "as it is": (lambda x: x, True),
+    "zeros around": (lambda x: F.pad(x, (1, 1, 1, 1)), True),
+    "first and last exchanged": (lambda x: x[:, [2, 1, 0]], False),  # the last one reaches 10
+    "other numbers around": (lambda x: F.pad(x, (1, 1, 1, 1), value=30.0), False),
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_unit_is_proved_dead_only_by_the_numbers_that_its_layer_reads(before):
+    """Unit 0 reads one number of a channel, at most 1, unless the model gives it other numbers."""
+
+    class Prepared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.relu, self.head = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.head(self.relu(self.conv(BEFORE[before][0](x))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    model = Prepared()
+    with torch.no_grad():
+        model.conv.weight[0] = 0
+        model.conv.weight[0, 0, 1, 1], model.conv.bias[0] = 1.0, -2.0
+    net = Network(model, (3, 10, 10), mean=0.0, std=[1.0, 1.0, 0.1])
+    dark = [(torch.zeros(3, 10, 10), 0)] * 4
+    proved = [cut for cut in lossless(net, dark).cuts if cut.bound == 0 and 0 in cut.units]
+    assert bool(proved) == BEFORE[before][1]

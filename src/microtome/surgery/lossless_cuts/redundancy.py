@@ -11,6 +11,7 @@ from microtome.network import Network
 from microtome.surgery.channels.channel_families import Channels, Family, Operation
 from microtome.surgery.compression.moments import Moments
 from microtome.surgery.compression.refit import columns_of, weights_of
+from microtome.trace.graph import Layer
 
 _SAME = 1e-12  # share of a channel's energy that two rounded products may differ by
 
@@ -182,11 +183,11 @@ def _never_positive(net: Network, channels: Channels, family: Family) -> set[int
     if len(family.makers) != 1:
         return proof
     maker = channels.operations[family.makers[0]]
-    inputs = _rectified(net, maker) if "transpose" not in maker.kind else None  # each place has other taps
-    if inputs is None:
+    layer = _rectified(net, maker) if "transpose" not in maker.kind else None  # each place has other taps
+    if layer is None:
         return proof
     rows = weights_of(net, maker)
-    low, high = _range(net, inputs, len(maker.read) // maker.groups)
+    low, high = _range(net, layer, len(maker.read) // maker.groups)
     weight = rows[..., :-1].view(*rows.shape[:2], -1, maker.area)
     low, high = low.to(weight.device), high.to(weight.device)
     top = torch.maximum(weight * low[:, None], weight * high[:, None])
@@ -198,18 +199,34 @@ def _never_positive(net: Network, channels: Channels, family: Family) -> set[int
     return proof
 
 
-def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
-    """The input of a layer if all its readers are rectifiers; else None."""
+def _rectified(net: Network, maker: Operation) -> Layer | None:
+    """The layer of an operation if all its readers are rectifiers; else None."""
     layer = next((one for one in net.layers.values() if one.operation == maker.name and one.leaf), None)
     readers = [one for one in net.layers.values() if layer is not None and layer.name in one.inputs and one.leaf]
     if layer is None or not readers or any(one.operator != "relu" for one in readers):
         return None
-    return layer.inputs
+    return layer
 
 
-def _range(net: Network, inputs: tuple[str, ...], count: int) -> tuple[Tensor, Tensor]:
+def _reads_pixels_alone(net: Network, layer: Layer) -> bool:
+    """Whether all that a layer reads are normalised pixels of the same channels, and zeros: seen on a random image."""
+    if layer.inputs != ("input",) or net.pixels is None:
+        return False
+    low, high = net.pixels
+    draws = torch.Generator().manual_seed(0)
+    image = torch.rand(1, *net.input_shape, generator=draws, dtype=torch.float32, device="cpu") * (high - low) + low
+    read = net.run(image, record=f"{layer.name}@input").value[f"{layer.name}@input"]
+    pixels = net.normalise(net.images(image))
+    zero = torch.zeros(1, dtype=pixels.dtype, device=pixels.device)
+    return read.shape[:2] == pixels.shape[:2] and all(
+        bool(torch.isin(one, torch.cat([own.flatten(), zero])).all())
+        for one, own in zip(read[0], pixels[0], strict=True)
+    )
+
+
+def _range(net: Network, layer: Layer, count: int) -> tuple[Tensor, Tensor]:
     """The range of a layer's input: the pixel range for the image, unbounded otherwise."""
-    if inputs == ("input",) and net.pixels is not None and count == net.input_shape[0]:
+    if net.pixels is not None and count == net.input_shape[0] and _reads_pixels_alone(net, layer):
         mean, std = (
             torch.tensor(net.mean, dtype=torch.float32, device="cpu").double(),
             torch.tensor(net.std, dtype=torch.float32, device="cpu").double(),
