@@ -73,6 +73,25 @@ def test_connections_follow_channels_that_move(move):
     assert found.unknown == ""
 
 
+@pytest.mark.parametrize("move", MOVES)
+def test_a_dissection_names_the_channels_of_its_source(move):
+    """Oracle: the known order; or the numbers of the source, if a layer of its own moves the channels."""
+    torch.manual_seed(0)
+    between, order = MOVES[move]
+    net, image = Network(Between(between).eval(), (3, 14, 14)), torch.rand(3, 14, 14)
+    found = units.dissect(net, image, "second", 0)
+    if found.source == "/relu":
+        assert found.channels.tolist() == list(order)
+    elif found.source != "second@input":
+        maps = net.layer(found.source).axes.maps(net.activations(image, found.source)[found.source], 1)[0]
+        for row, channel in zip(found.inputs, found.channels.tolist(), strict=True):
+            assert torch.isin(row, maps[channel]).all()
+    else:
+        assert NO_ONE in order
+    if NO_ONE not in order:
+        assert found.source != "second@input"
+
+
 @pytest.mark.parametrize(
     "mix",
     [lambda y: y.sort(1).values, lambda y: y.cumsum(1), lambda y: y[..., :6, :6].transpose(1, 3)],

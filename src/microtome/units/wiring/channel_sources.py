@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from microtome import trace
 from microtome.errors import ModelError
 from microtome.network import Network
 from microtome.trace.axes.axis_reading import smaller
+from microtome.trace.axes.value_axes import UNIT
 from microtome.trace.graph import Layer
 from microtome.trace.operators.nested_tensors import first_tensor, substitute, tensors
 from microtome.trace.operators.operator_calls import Call
@@ -135,14 +137,22 @@ def wiring(net: Network) -> Wiring:
     run again on random numbers, see ``_measured``: an output channel that depends on one channel alone has its sources.
     A network is traced once for its weights: it can take as long as 40 passes.
     """
+    found: Wiring = _once(net, "wiring", lambda: _traced(net))
+    return found
+
+
+# What was found about a network, for its present weights.
+_FOUND: WeakKeyDictionary[Network, tuple[tuple[tuple[int, int], ...], dict[Any, Any]]] = WeakKeyDictionary()
+
+
+def _once(net: Network, what: Any, find: Callable[[], Any]) -> Any:
     weights = tuple((weight.data_ptr(), version(weight)) for weight in net.model.parameters())
-    known = _TRACED.get(net)
-    if known is None or known[0] != weights:
-        known = _TRACED[net] = weights, _traced(net)
-    return known[1]
-
-
-_TRACED: WeakKeyDictionary[Network, tuple[tuple[tuple[int, int], ...], Wiring]] = WeakKeyDictionary()
+    if net not in _FOUND or _FOUND[net][0] != weights:
+        _FOUND[net] = weights, {}
+    found = _FOUND[net][1]
+    if what not in found:
+        found[what] = find()
+    return found[what]
 
 
 def _traced(net: Network) -> Wiring:
@@ -156,14 +166,35 @@ def _traced(net: Network) -> Wiring:
     return Wiring(follower.weighted, follower.named, follower.after)
 
 
-def _followed(net: Network, size: tuple[int, ...], until: str = "") -> _Follower:
-    """The pass over a gray image of a size; channels are followed up to an operation."""
-    follower = _Follower(until)
+def _followed(net: Network, size: tuple[int, ...], *, source: Layer | None = None, until: str = "") -> _Follower:
+    """The pass over a gray image: channels are followed from the image or a layer, up to an operation or the end."""
+    follower = _Follower(source, until)
     image = net.normalise(net.probe[:, :, : size[0], : size[1]])
-    follower.known[id(image)] = _Known(image, (1,), [Branch(*_pixels(net.input_shape[0]))])
+    if source is None:
+        follower.begin(image, (1,))
     with torch.no_grad():
         trace.Tracer(net.model, observer=follower)(image)
     return follower
+
+
+def channels_from(net: Network, source: str, layer: str) -> Tensor | None:
+    """The channel of an earlier layer, or of the ``"input"``, for each channel that a layer reads; None if unknown.
+
+    Examples
+    --------
+    >>> net = Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ChannelShuffle(2), nn.Conv2d(4, 2, 3)), (3, 8, 8))
+    >>> channels_from(net, "0", "2")
+    tensor([0, 2, 1, 3])
+    """
+
+    def find() -> Tensor | None:
+        size, until = net.input_shape[1:], net.layer(layer).operation
+        read = _followed(net, size, source=None if source == "input" else net.layer(source), until=until).read
+        known = len(read) == 1 and bool((read[0].source == IMAGE).all())
+        return read[0].unit if known else None
+
+    found: Tensor | None = _once(net, (source, layer), find)
+    return found
 
 
 def reads_pixels(net: Network, layer: str) -> bool:
@@ -178,10 +209,8 @@ def reads_pixels(net: Network, layer: str) -> bool:
     found = net.layer(layer)
     if found.operator not in _WEIGHTED or _behind_weights(net, found):
         return False
-    follower = _followed(net, net.input_shape[1:], until=found.operation)
-    reads = next((one.reads for one in follower.weighted if one.name == found.operation), [])
-    order = torch.arange(net.input_shape[0], device="cpu")
-    return len(reads) == 1 and bool((reads[0].source == IMAGE).all()) and torch.equal(reads[0].unit, order)
+    order = channels_from(net, "input", found.name)
+    return order is not None and torch.equal(order, torch.arange(net.input_shape[0], device="cpu"))
 
 
 def _behind_weights(net: Network, layer: Layer) -> bool:
@@ -198,15 +227,12 @@ def _behind_weights(net: Network, layer: Layer) -> bool:
     return False
 
 
-def _pixels(channels: int) -> tuple[Tensor, Tensor]:
-    return torch.full((channels,), IMAGE, device="cpu"), torch.arange(channels, device="cpu")
-
-
 class _Follower:
     """An observer of the pass that stores the sources of every value."""
 
-    def __init__(self, until: str = "") -> None:
-        self._until, self._ended = until, False
+    def __init__(self, source: Layer | None = None, until: str = "") -> None:
+        self._source, self._until, self._ended = source, until, False
+        self.read: list[Branch] = []  # by the operation at the end
         self.weighted: list[Weighted] = []
         self.named: dict[str, list[Branch]] = {}
         self.after: dict[str, int] = {}
@@ -219,12 +245,29 @@ class _Follower:
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """Do nothing when a module returns."""
 
+    def begin(self, value: Tensor, axes: tuple[int, ...]) -> None:
+        """Follow the channels of a value."""
+        known = _Known(value, axes, [])
+        places = torch.full((known.channels,), IMAGE, device="cpu")
+        known.branches.append(Branch(places, torch.arange(known.channels, device="cpu")))
+        self.known[id(value)] = known
+
     def operation(self, call: Call, output: Any) -> None:
         """Store the sources of an operation's outputs."""
         if self._ended:
             return
-        self._ended = call.name == self._until
         self.seen.add(call.name)
+        self._ended = call.name == self._until
+        if self._ended:
+            known = self.known.get(id(call.input))
+            axis = call.input.dim() - (3 if call.kind == "conv2d" else 1)
+            self.read = known.branches if known is not None and known.axes == (axis,) else []
+        if self._source is not None and call.name == self._source.operation:
+            axes = self._source.axes.factors
+            units = tuple(k for k, one in enumerate(axes) if one and all(factor.role == UNIT for factor in one))
+            if units and math.prod(tensors(output)[0].shape[k] for k in units) == self._source.units:
+                self.begin(tensors(output)[0], units)
+            return
         outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
         read = [self.known[key] for key in dict.fromkeys(map(id, call.tensors)) if key in self.known]
         if not outputs or not read:

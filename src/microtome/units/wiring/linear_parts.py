@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from microtome.network import Network
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_calls import Call
 from microtome.units.streaming.streaming_pass import computing_layers
+from microtome.units.wiring.channel_sources import channels_from
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Parts:
     output: Tensor
     channels: Tensor
     bound: float
-    source: str
+    source: str = ""
 
 
 @torch.no_grad()
@@ -45,9 +46,12 @@ def parts(net: Network, layer: Layer, image: Tensor, channel: int) -> Parts:
     units = output.shape[-3] if call.kind == "conv2d" else output.shape[-1]
     if not 0 <= channel < units:
         raise InputError(f'layer "{layer.name}" has channels 0 to {units - 1}, not {channel}.')
-    if call.kind == "conv2d":
-        return _convolution(call, output, channel, layer.inputs[0] if layer.inputs else "input")
-    return _product(net, layer, call, output, channel)
+    source = _source(net, layer)
+    of = channels_from(net, source, layer.name)
+    made = _convolution(call, output, channel) if call.kind == "conv2d" else _product(call, output, channel)
+    if of is None:  # what the layer reads has no channels of another layer
+        return replace(made, source=f"{layer.name}@input")
+    return replace(made, source=source, channels=of.to(made.channels.device)[made.channels])
 
 
 def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
@@ -63,10 +67,11 @@ def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
     )
 
 
+_SAME = ("flatten", "dropout", "identity")
 _FITTING = ("conv2d", "linear", "addmm")  # matrix products fit if they have a weight
 
 
-def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts:
+def _convolution(call: Call, output: Tensor, channel: int) -> Parts:
     """Convolve each input channel of the group separately, by a depthwise convolution."""
     arguments = call.arguments
     x = arguments["input"].detach().double()
@@ -84,10 +89,10 @@ def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts
     value = output.detach()[:, channel].flatten(0, 1) if output.dim() == 4 else output.detach()[channel]
     bound = float(magnitude) * kernel.numel()
     below = [part.movedim(1, 0).flatten(1, 2) for part in (inputs, contributions)]  # pieces of the image, if any
-    return Parts(below[0], kernel[:, 0], below[1], bias, value, channels, bound, source)
+    return Parts(below[0], kernel[:, 0], below[1], bias, value, channels, bound)
 
 
-def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: int) -> Parts:
+def _product(call: Call, output: Tensor, channel: int) -> Parts:
     """Multiply each input feature by its weight; tokens are the height of the maps."""
     arguments = call.arguments
     scale, bias_scale = 1.0, 1.0
@@ -106,16 +111,14 @@ def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: in
     offset = 0.0 if bias is None else bias_scale * float(bias.detach().expand(output.shape[-1:])[channel])
     value = output.detach().reshape(-1, output.shape[-1])[:, channel]
     magnitude = contributions.abs().sum(0).max() + abs(offset)
-    source = _source(net, layer)
     return Parts(
         flat.T[..., None],
         weight[:, None, None],
         contributions[..., None],
         offset,
         value[:, None],
-        _source_channels(net, source, weight.numel()).to(value.device),
+        torch.arange(weight.numel(), device=value.device),
         float(magnitude) * weight.numel(),
-        source,
     )
 
 
@@ -129,15 +132,7 @@ def _source(net: Network, layer: Layer) -> str:
     """The input layer, or its input if it is flattening, dropout or identity."""
     name = layer.inputs[0] if layer.inputs else "input"
     below = net.layers.get(name)
-    while below is not None and below.inputs and below.kind in ("Flatten", "Dropout", "Identity", "AlphaDropout"):
+    while below is not None and below.inputs and (below.kind == "Identity" or (below.leaf and below.operator in _SAME)):
         name = below.inputs[0]
         below = net.layers.get(name)
     return name
-
-
-def _source_channels(net: Network, source: str, count: int) -> Tensor:
-    """The channel of the input layer for each feature of a flattened map; otherwise the features themselves."""
-    shape = net.input_shape if source == "input" else net.layer(source).shape
-    features = torch.arange(count, device="cpu")
-    area = shape[1] * shape[2] if len(shape) == 3 else 1
-    return features // area if len(shape) == 3 and shape[0] * area == count else features
