@@ -22,6 +22,7 @@ from microtome.atlas.task import Refusal, Task
 from microtome.atlas.widgets import Absent, Made, Picture, Sprite, to_image
 from microtome.atlas.wording import sentence, with_article
 from microtome.results import Result
+from microtome.units.wiring.channel_sources import same_channels
 
 __all__ = ["MISTAKES", "Album"]
 
@@ -129,15 +130,13 @@ class Album:
 
     def source_layer(self, layer: str) -> str:
         """The shown layer whose units a layer passes on, through rectifiers and pooling; empty if there is none."""
-        units = self.net.layers[layer].units if layer in self.net.layers else -1
-        while layer in self.net.layers:
-            found = self.net.layers[layer]
-            if layer in self.layers:
-                return layer if found.units == units else ""
-            if len(found.inputs) != 1:
-                return ""
-            layer = found.inputs[0]
-        return ""
+        below = layer
+        while below in self.net.layers and below not in self.layers:
+            inputs = self.net.layers[below].inputs
+            below = inputs[0] if len(inputs) == 1 else ""
+        if below == layer or below not in self.layers:
+            return below if below in self.layers else ""
+        return below if same_channels(self.net, below, layer, made=True) else ""
 
     def without_weights(self, layer: str) -> Absent | None:
         """Why a layer is no single linear map, with the layers that are; None if it is one."""

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import Network, data, units
+from microtome.errors import LayerError
+from microtome.explorer.answers.unit_answers import linear_layer_of
 from microtome.units.wiring.channel_sources import reads_pixels
 
 ORDER = [3, 1, 0, 2, 5, 4]
@@ -90,6 +92,22 @@ def test_a_dissection_names_the_channels_of_its_source(move):
         assert NO_ONE in order
     if NO_ONE not in order:
         assert found.source != "second@input"
+
+
+def test_the_explorer_takes_no_units_for_those_of_a_convolution_before_a_shuffle():
+    class Shuffled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+            self.shuffle, self.head = nn.ChannelShuffle(2), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(self.shuffle(self.norm(self.conv(x)).relu()).mean((2, 3)))
+
+    net = Network(Shuffled().eval(), (3, 8, 8))
+    assert linear_layer_of(net, "norm") == linear_layer_of(net, "/relu") == "conv"
+    with pytest.raises(LayerError, match="no sum over input channels"):
+        linear_layer_of(net, "shuffle")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from microtome.attribution.relevance.unit_sums import decompose
 from microtome.errors import LayerError
 from microtome.explorer.frames import Frame, quantised
 from microtome.network import Network
+from microtome.units.wiring.channel_sources import same_channels
 
 __all__ = ["dissected", "linear_layer_of", "projected", "summed"]
 
@@ -44,10 +45,11 @@ def linear_layer_of(net: Network, layer: str) -> str:
     found = net.layer(layer)
     name = found.name
     while True:
-        if found.leaf and found.operator in ("conv2d", "linear", "addmm", "matmul", "mm"):
+        linear = found.leaf and found.operator in ("conv2d", "linear", "addmm", "matmul", "mm")
+        if linear and (found.name == name or same_channels(net, found.name, name, made=True)):
             return found.name
         below = [net.layers[one] for one in found.inputs if one in net.layers]
-        if len(below) != 1 or below[0].units != net.layer(layer).units:
+        if linear or len(below) != 1 or below[0].units != net.layer(layer).units:
             raise LayerError(
                 f'the units of "{name}" ({net.layer(layer).kind}) are not the output of one convolution or matrix '
                 "product, so there is no sum over input channels to show. Choose a convolution or linear layer."

@@ -13,7 +13,8 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.units.streaming import streaming_pass
-from microtome.units.wiring.channel_sources import IMAGE, NONE, UNKNOWN, Branch, Strengths, Weighted, Wiring, wiring
+from microtome.units.wiring.channel_dependence import IMAGE, NONE, UNKNOWN, Branch
+from microtome.units.wiring.channel_sources import Strengths, Weighted, Wiring, wiring
 
 
 class Link(NamedTuple):
