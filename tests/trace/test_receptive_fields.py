@@ -221,6 +221,42 @@ def test_where_fields_differ_between_positions_the_box_holds_every_one(part: nn.
             assert min(a - b for a, b in zip(box, real, strict=True)) >= -12
 
 
+MOVED = {
+    "rows and columns exchanged": lambda y: y.transpose(2, 3),
+    "permuted": lambda y: y.permute(0, 1, 3, 2),
+    "halves exchanged": lambda y: torch.cat([y[..., 20:], y[..., :20]], 3),
+    "the second half": lambda y: y.chunk(2, 3)[1],
+    "the second part": lambda y: y.split(15, dim=2)[1],
+    "flipped": lambda y: y.flip(3),
+    "rolled": lambda y: y.roll(7, 2),
+    "gated halves": lambda y: F.glu(y, 3),
+    "sides of channels": lambda y: torch.cat(y.chunk(2, 1)[::-1], 1),
+}
+
+
+class Moved(nn.Module):
+    """A convolution, an operation that moves positions, and another convolution."""
+
+    def __init__(self, move: str) -> None:
+        super().__init__()
+        self.move, self.first, self.second = move, nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(MOVED[self.move](self.first(x))).flatten(1)
+
+
+@pytest.mark.parametrize("move", MOVED)
+def test_a_box_holds_all_pixels_with_influence_where_positions_move(move: str) -> None:
+    net = Network(positive(Moved(move)), (1, 40, 40))
+    layer = net.layer("second")
+    assert layer.field is not None
+    _, height, width = layer.shape
+    for row, column in ((0, 0), (0, width - 1), (height - 1, 0), (height // 2, width // 3)):
+        box, real = layer.field.box(row, column), support(net, "second", row, column)
+        assert box[0] <= real[0] and box[1] <= real[1], (row, column)  # noqa: PT018 - one corner
+        assert box[2] >= real[2] and box[3] >= real[3], (row, column)  # noqa: PT018 - the other
+
+
 def test_efficientnet_lite0() -> None:
     """Sizes known from the linearised network, and the rows of block 7's centre unit."""
     pytest.importorskip("efficientnet_lite_pytorch")

@@ -141,13 +141,27 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
         return _sliced(bound["index"], field)
     if kind in ("interpolate", "upsample") and spatial:
         return _resized(value, output, field, bound)
+    if kind in _ALONG and _along_positions(kind, bound, value.dim()):
+        return _everything(fields)
     if kind in POINTWISE and output.dim() == max(item.dim() for item, _ in fields):
         return _joined(fields, output)
     if spatial and kind in ("mean", "sum", "amax", "max", "instance_norm", "group_norm", "layer_norm", "softmax"):
         return _collapsed(kind, bound, value, field)
-    if spatial and value.shape[2:] == output.shape[2:] and kind in ("view", "reshape", "transpose", "permute"):
+    if spatial and value.shape[2:] == output.shape[2:] and kind in ("view", "reshape"):
         return field  # channels regrouped (shuffle); positions stay
     return _everything(fields)
+
+
+# Operators that split or join values along an axis.
+_ALONG = those(role=("split", "join", "gate"))
+
+
+def _along_positions(kind: str, bound: dict[str, Any], dims: int) -> bool:
+    """Whether values are split or joined along rows or columns: the positions of the output are others."""
+    if kind.startswith("d"):  # dsplit and dstack: always the third axis
+        return dims > 2
+    axis = bound.get("dim", bound.get("argument2", -1 if kind == "glu" else 0))
+    return isinstance(axis, int) and axis % max(dims, 1) >= 2
 
 
 _WINDOWS = frozenset(kind for kind in those(reads="window") - TRANSPOSED if kind.endswith("2d"))
