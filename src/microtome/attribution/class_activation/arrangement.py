@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from microtome.errors import LayerError
 from microtome.network import Network
@@ -94,6 +96,79 @@ def arrangement(net: Network, name: str) -> Arrangement:
     return found
 
 
+def check_in_place(net: Network, name: str, maps: Callable[[Tensor], Tensor]) -> None:
+    """Refuse values whose positions are not those of the picture, because the model has flipped or exchanged its parts.
+
+    It is measured with four pictures in which one quarter is changed: the same quarter of the maps has to answer most.
+    A layer whose parts answer nearly alike is not refused.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    name : str
+        A layer, or ``"layer@input"``.
+    maps : callable
+        From the values of five pictures to their maps (5, C, h, w).
+
+    Raises
+    ------
+    LayerError
+        When a map of these values would not lie on the picture.
+    """
+    known = _IN_PLACE.setdefault(net, {})
+    if name not in known:
+        pictures = _with_changed_patches(net, (2, 2), [(0, 0), (0, 1), (1, 0), (1, 1)])
+        known[name] = _answers_in_place(maps(net.run(pictures, record=name, check=False).value[name]).float())
+    if not known[name]:
+        raise LayerError(
+            f'the model flips, turns, exchanges or leaves out parts of the picture before "{name}", so that a map of '
+            "its values would not lie on the picture. Choose a layer before that, or do it to the images before the "
+            "model."
+        )
+
+
+# Whether positions are those of the picture, by the name of a value; measured once.
+_IN_PLACE: WeakKeyDictionary[Network, dict[str, bool]] = WeakKeyDictionary()
+_CLEARLY = 0.1  # of the logarithm of an answer
+
+
+def _answers_in_place(maps: Tensor) -> bool:
+    change = maps[1:] - maps[:1]
+    moved = (change - change.mean((2, 3), keepdim=True)).norm(dim=1)
+    by_quarter = nn.functional.adaptive_avg_pool2d(moved[:, None], 2).flatten(1)
+    if not bool(by_quarter.any()):
+        return True
+    if not bool(by_quarter.any(1).all()):  # a quarter of the picture that is not read
+        return False
+    answer = _answers(by_quarter)
+    own = answer.argmax(1)
+    elsewhere = own != torch.arange(4, device=own.device)
+    lead = (answer.amax(1) - answer.diagonal())[elsewhere]
+    exchanged = own.sort().values.tolist() == [0, 1, 2, 3] and bool(elsewhere.any())
+    return not (exchanged and bool((lead > _CLEARLY).all()))
+
+
+def may_be_displaced(net: Network, name: str) -> bool:
+    """Whether the positions of a layer of maps have to be measured.
+
+    Its receptive field is hidden by operations that move positions, or its positions read a part of the picture only.
+    """
+    layer = net.layer(name)
+    if min(layer.axes.grid) < 2:
+        return False
+    if layer.field is None or layer.field.stride == (0, 0):
+        return True
+    boxes = layer.field.box(0, 0), layer.field.box(layer.axes.grid[0] - 1, layer.axes.grid[1] - 1)
+    return any(
+        min(boxes[1][2 + axis], length) - max(boxes[0][axis], 0) < _PART * length
+        for axis, length in enumerate(net.input_shape[1:])
+    )
+
+
+_PART = 0.6  # of a picture's rows or columns
+
+
 def token_arrangement(net: Network, layer: Layer) -> Arrangement | None:
     """The grid of a layer of tokens, measured at the first layer with the same tokens; None if there is none."""
     place = layer.axes.tokens
@@ -139,9 +214,14 @@ def _first_patch(net: Network, layer: Layer, tokens: int, grid: tuple[int, int])
 
 def _own(moved: Tensor) -> list[int]:
     """The token that changes most with each patch, relative to how much it changes with any patch."""
-    answer = moved.double().clamp(min=1e-30 + 1e-9 * float(moved.max())).log()
-    found: list[int] = (answer - answer.mean(0, keepdim=True)).argmax(1).tolist()
+    found: list[int] = _answers(moved).argmax(1).tolist()
     return found
+
+
+def _answers(moved: Tensor) -> Tensor:
+    """The logarithm of how much each token changes with each patch, relative to how much with any patch."""
+    answer = moved.double().clamp(min=1e-30 + 1e-9 * float(moved.max())).log()
+    return answer - answer.mean(0, keepdim=True)
 
 
 def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tuple[int, int]]) -> Tensor:

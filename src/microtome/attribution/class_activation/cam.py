@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.attribution.batching import by_batch
+from microtome.attribution.class_activation.arrangement import check_in_place, may_be_displaced
 from microtome.attribution.result import LayerAttribution, wide
 from microtome.errors import LayerError
 from microtome.inputs import Target
@@ -83,11 +84,16 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
               [0., 3.]]]])
     """
     features, pooled = _pooling(net)
+    grid = net.layer(features).axes.grid
 
     def weighted(part: Tensor, classes: Target) -> tuple[Tensor, RecordedPass]:
         record = net.run(part, classes, record=[features, f"{pooled}@input", pooled], gradient=True, check=False)
         read = record.value[f"{pooled}@input"]
         read = read if read.dim() == 4 else record.value[features]  # the positions may have been flattened
+        if may_be_displaced(net, features) or not torch.equal(read, record.value[features]):
+            check_in_place(
+                net, f"{pooled}@input", lambda value: value if value.dim() == 4 else value.unflatten(2, grid)
+            )
         _check_mean(read, record.value[pooled], pooled)
         weights = record.gradient[pooled].flatten(1)  # dS_c / d(mean of f_k) = w_ck for a linear head
         halved = net.run(part, record.target, record=pooled, gradient=True, replace={pooled: _half}, check=False)

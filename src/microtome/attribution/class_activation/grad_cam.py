@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from microtome.attribution.batching import by_batch
-from microtome.attribution.class_activation.arrangement import Arrangement, arrangement
+from microtome.attribution.class_activation.arrangement import (
+    Arrangement,
+    arrangement,
+    check_in_place,
+    may_be_displaced,
+)
 from microtome.attribution.class_activation.default_layer import map_layer
 from microtome.attribution.result import LayerAttribution, wide
 from microtome.errors import LayerError
@@ -107,6 +112,8 @@ def grad_cam(
     """
     layer = map_layer(net, layer)
     laid = arrangement(net, layer)
+    if laid.kind != "tokens" and may_be_displaced(net, layer):
+        check_in_place(net, net.layer(layer).name, lambda value: laid.maps(value, len(value)))
 
     def weighted(part: Tensor, classes: Target) -> tuple[Tensor, RecordedPass]:
         record = net.run(part, classes, record=layer, gradient=True, check=False)
