@@ -94,6 +94,23 @@ def test_a_dissection_names_the_channels_of_its_source(move):
         assert found.source != "second@input"
 
 
+@pytest.mark.parametrize("way", ["linear", "addmm", "matmul"])
+def test_a_matrix_product_names_its_source_in_every_spelling(way):
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 6, 3), nn.Linear(6, 3)
+
+        def forward(self, x):
+            y, weight, bias = self.conv(x).relu().mean((2, 3))[:, ORDER], self.linear.weight, self.linear.bias
+            if way == "addmm":
+                return torch.addmm(bias, y, weight.t())
+            return y @ weight.t() + bias if way == "matmul" else F.linear(y, weight, bias)
+
+    found = units.dissect(Network(Product().eval(), (3, 8, 8)), torch.rand(3, 8, 8), f"/{way}", 0)
+    assert (found.source, found.channels.tolist()) == ("/mean", ORDER)
+
+
 def test_the_explorer_takes_no_units_for_those_of_a_convolution_before_a_shuffle():
     class Shuffled(nn.Module):
         def __init__(self):

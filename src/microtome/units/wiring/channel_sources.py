@@ -237,9 +237,10 @@ class _Follower:
         self.seen.add(call.name)
         self._ended = call.name == self._until
         if self._ended:
-            known = self.known.get(id(call.input))
-            axis = call.input.dim() - (3 if call.kind == "conv2d" else 1)
-            self.read = known.branches if known is not None and known.axes == (axis,) else []
+            known = self.known.get(id(call.arguments.get("input", call.input)))  # addmm names its bias first
+            from_end = 3 if call.kind == "conv2d" else 1
+            fits = known is not None and known.axes == (known.value.dim() - from_end,)
+            self.read = known.branches if known is not None and fits else []
         if self._source is not None and call.name == self._source.operation:
             axes = self._source.axes.factors
             units = tuple(k for k, one in enumerate(axes) if one and all(factor.role == UNIT for factor in one))
