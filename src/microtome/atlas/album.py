@@ -138,6 +138,11 @@ class Album:
             return below if below in self.layers else ""
         return below if same_channels(self.net, below, layer, made=True) else ""
 
+    def read_layer(self, layer: str) -> str:
+        """The shown layer whose units are the input channels of a layer, in their order; empty if there is none."""
+        inputs = self.net.layer(layer).inputs
+        return self.source_layer(inputs[0]) if inputs and same_channels(self.net, inputs[0], layer) else ""
+
     def without_weights(self, layer: str) -> Absent | None:
         """Why a layer is no single linear map, with the layers that are; None if it is one."""
         inside = maps_inside(self.net, layer)

@@ -158,7 +158,7 @@ _ALONG = those(role=("split", "join", "gate"))
 
 def _along_positions(kind: str, bound: dict[str, Any], dims: int) -> bool:
     """Whether values are split or joined along rows or columns: the positions of the output are others."""
-    if kind.startswith("d"):  # dsplit and dstack: always the third axis
+    if kind in ("dsplit", "dstack"):  # always the third axis
         return dims > 2
     axis = bound.get("dim", bound.get("argument2", -1 if kind == "glu" else 0))
     return isinstance(axis, int) and axis % max(dims, 1) >= 2

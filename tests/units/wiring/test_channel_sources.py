@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import Network, data, units
+from microtome.atlas.album import Album
 from microtome.errors import LayerError
 from microtome.explorer.answers.unit_answers import linear_layer_of
 from microtome.units.wiring.channel_sources import reads_pixels
@@ -137,6 +141,48 @@ def test_channels_that_mix_are_told_to_be_unknown(mix):
     found = units.connections(Network(Between(mix).eval(), (3, 14, 14)), "second")
     assert "second" in found.unknown
     assert {link.unit for unit in range(4) for link in found.inputs(unit)} <= {0}  # cumsum: the first is itself
+
+
+def test_the_units_of_a_layer_behind_mixed_channels_have_no_connections():
+    class Sorted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.first(x).sort(1).values)).mean((2, 3))
+
+    net = Network(Sorted().eval(), (1, 3, 3))
+    assert units.connections(net, "second").inputs(0) == []
+    with pytest.raises(LayerError, match="an operation rearranges"):
+        units.connections(net, "/relu")
+
+
+def test_an_operation_that_takes_no_random_numbers_leaves_channels_unknown():
+    class Factor(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            y = self.first(x).mean((2, 3))
+            ones = torch.linalg.cholesky(torch.eye(4) + 0 * y[:, :, None])  # of any other numbers there is none
+            return self.head(ones.diagonal(dim1=1, dim2=2) * y)
+
+    found = units.connections(Network(Factor().eval(), (1, 8, 8)), "head")
+    assert {link.layer for link in found.inputs(0)} <= {"first"}
+
+
+@pytest.mark.parametrize(
+    ("move", "units_of", "inputs_of"),
+    [("nothing", "/relu", "/relu"), ("pooled", "/relu", "/relu"), ("index", "/relu", ""), ("flip", "", "")],
+)
+def test_pages_link_channels_to_units_only_where_they_are_the_same(move, units_of, inputs_of):
+    net = Network(Between(MOVES[move][0]).eval(), (3, 14, 14))
+    album: Any = SimpleNamespace(net=net, layers=["/relu", "second"])
+    album.source_layer = lambda layer: Album.source_layer(album, layer)
+    assert Album.source_layer(album, net.layer("second").inputs[0]) == units_of
+    assert Album.read_layer(album, "second") == inputs_of
 
 
 def test_the_channels_of_tokens_are_known():

@@ -119,12 +119,12 @@ def check_in_place(net: Network, name: str, maps: Callable[[Tensor], Tensor]) ->
     known = _IN_PLACE.setdefault(net, {})
     if name not in known:
         pictures = _with_changed_patches(net, (2, 2), [(0, 0), (0, 1), (1, 0), (1, 1)])
-        known[name] = _answers_in_place(maps(net.run(pictures, record=name, check=False).value[name]).float())
+        known[name] = _answers_in_place(maps(net.activations(pictures, name, check=False)[name]).float())
     if not known[name]:
         raise LayerError(
             f'the model flips, turns, exchanges or leaves out parts of the picture before "{name}", so that a map of '
-            "its values would not lie on the picture. Choose a layer before that, or do it to the images before the "
-            "model."
+            "its values would not lie on the picture. Choose a layer before that, or change the pictures in this way "
+            "before they enter the model."
         )
 
 

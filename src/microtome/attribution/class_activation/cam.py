@@ -58,7 +58,8 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
     InputError
         When images or targets do not fit the network.
     LayerError
-        When the network has no global average pooling before a linear head.
+        When the network has no global average pooling before a linear head; when the model has flipped, turned,
+        exchanged or left out parts of the picture before it.
     ModelError
         When the model raises.
 

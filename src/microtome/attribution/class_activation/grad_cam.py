@@ -80,7 +80,8 @@ def grad_cam(
         When images or targets do not fit the network.
     LayerError
         When the layer does not exist or has no places on the picture; when nothing that its patch tokens
-        hold reaches the score.
+        hold reaches the score; when the model has flipped, turned, exchanged or left out parts of the picture
+        before it.
     ModelError
         When the model raises, or a gradient is not finite.
 

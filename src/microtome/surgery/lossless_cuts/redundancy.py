@@ -215,7 +215,7 @@ def _reads_pixels_alone(net: Network, layer: Layer) -> bool:
     low, high = net.pixels
     draws = torch.Generator().manual_seed(0)
     image = torch.rand(1, *net.input_shape, generator=draws, dtype=torch.float32, device="cpu") * (high - low) + low
-    read = net.run(image, record=f"{layer.name}@input").value[f"{layer.name}@input"]
+    read = net.activations(image, f"{layer.name}@input")[f"{layer.name}@input"]
     pixels = net.normalise(net.images(image))
     zero = torch.zeros(1, dtype=pixels.dtype, device=pixels.device)
     return read.shape[:2] == pixels.shape[:2] and all(

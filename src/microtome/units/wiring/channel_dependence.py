@@ -75,7 +75,7 @@ def measured(call: Call, read: list[Channels], outputs: list[Tensor]) -> list[Ch
     digits = max(1, (len(number) - 1).bit_length())
 
     def run(exchanged: Tensor) -> list[Tensor]:
-        written = call.inplace or call.kind == "setitem"
+        written = call.inplace or call.kind == "setitem" or "out" in call.kwargs
         values = {id(value): value.detach().clone() for value in call.tensors} if written else {}
         for one, (usual, other), chosen in zip(read, random, exchanged.split(counts), strict=True):
             sizes = [size if axis in one.axes else 1 for axis, size in enumerate(usual.shape)]
@@ -84,8 +84,13 @@ def measured(call: Call, read: list[Channels], outputs: list[Tensor]) -> list[Ch
         made = call.func(*args, **kwargs)
         return tensors(made) or [first_tensor(args, kwargs)]
 
-    usual = run(torch.zeros_like(number, dtype=torch.bool))
-    runs = [[run(number >> digit & 1 == side) for side in (0, 1)] for digit in range(digits)]
+    try:
+        usual = run(torch.zeros_like(number, dtype=torch.bool))
+        runs = [[run(number >> digit & 1 == side) for side in (0, 1)] for digit in range(digits)]
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception:  # it takes no random numbers, such as a Cholesky factor: unknown
+        return []
     found = []
     for place, output in enumerate(outputs):
         known, best = None, 0.0

@@ -102,7 +102,7 @@ class Wiring:
 def wiring(net: Network) -> Wiring:
     """Trace the sources of all channels through one forward pass.
 
-    Operations number by number, norms and a softmax keep the channels; a sum joins branches. Every other operation is
+    Elementwise operations, norms and a softmax keep the channels; a sum joins branches. Every other operation is
     run again on random numbers, see ``channel_dependence.measured``: an output channel that depends on one channel
     alone has its sources. A network is traced once for its weights: it can take as long as 40 passes.
     """

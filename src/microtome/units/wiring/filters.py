@@ -33,7 +33,8 @@ class Filters(Result, drawing="units.filters_figures:filters"):
     groups : int
         Groups of the convolution; the first input channel of unit u is ``u // (U / groups) * J``.
     first : bool
-        Whether the layer reads the image, so that a filter can be shown as a picture.
+        Whether the layer reads the image, channel by channel (scaled, padded or resized at most), so that a filter can
+        be shown as a picture.
     profile : Tensor
         (U, kh, kw) the filter's spatial profile, the data of the Gabor fit: with one input channel the
         filter, otherwise its first principal component over the input channels, with the sign of the

@@ -28,7 +28,6 @@ from microtome.atlas.widgets import (
 )
 from microtome.loading import Subject
 from microtome.units import Connections, Filters
-from microtome.units.wiring.channel_sources import same_channels
 
 __all__ = ["UNIT_WEIGHTS"]
 
@@ -90,10 +89,8 @@ def _kernels(album: Album, layer: str) -> WeightSheet | Absent | None:
     sprite = album.sprites.scaled(
         f"weights-{album.slug(layer)}", kernels, "diverging", "weight", columns=inputs, square=True
     )
-    reads = album.net.layer(layer).inputs
-    below = album.source_layer(reads[0]) if reads and same_channels(album.net, reads[0], layer) else ""
     caption = "A row is a unit, a column an input channel. Red weights raise the response, blue weights lower it."
-    return WeightSheet(layer, sprite, caption, album.made(found), below or None)
+    return WeightSheet(layer, sprite, caption, album.made(found), album.read_layer(layer) or None)
 
 
 # -- units ---------------------------------------------------------------------------------------------------------
